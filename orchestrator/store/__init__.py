@@ -1,0 +1,9 @@
+"""The only package that knows SQL.
+
+``tables`` define the schema and ``migrations`` make it; ``statements`` holds the hot path's SQL; ``store`` offers it
+as methods; ``pages`` reads lists; ``chain`` verifies journals without the database's help.
+"""
+
+from orchestrator.store.store import Store
+
+__all__ = ["Store"]

@@ -1,0 +1,161 @@
+"""One pool of psycopg connections, in autocommit: a statement is a database transaction unless it says otherwise.
+
+Foreign errors are translated here and nowhere else. A connection that broke is thrown away by the pool; whoever used
+it learns that nothing can be said about what was asked (``StoreUnavailable``), and asks again in a way that is safe
+to repeat.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+import psycopg
+from psycopg.errors import FeatureNotSupported, TransactionRollback, UniqueViolation
+from psycopg.rows import dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+from sqlalchemy import make_url
+from sqlalchemy.dialects.postgresql.psycopg import dialect as psycopg_dialect
+
+from orchestrator.errors import Defect, StoreUnavailable
+
+Parameters: TypeAlias = Mapping[str, Any]
+Connection: TypeAlias = psycopg.Connection[dict[str, Any]]
+T = TypeVar("T")
+
+#: A request that cannot have a connection in this time fails: the database is away or drowning.
+_POOL_WAIT_S: Final = 5.0
+
+#: TCP and authentication.
+_CONNECT_TIMEOUT_S: Final = 5
+
+#: A server that vanished without a word is noticed in about this time, whether we wait for it or it for us.
+_VANISHED_AFTER_S: Final = 10
+
+
+class Conflict(Exception):
+    """A unique constraint refused a row. ``constraint`` names it."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+
+
+class _PlanOutdated(StoreUnavailable):
+    """A table has another column since this connection planned the statement; nothing of it was run."""
+
+
+class Database:
+    """Run statements. Opened lazily, so that a process that forks may be given one that was never used."""
+
+    def __init__(self, url: str, *, connections: int) -> None:
+        """Take ``postgresql+psycopg://…`` and the largest number of connections to hold."""
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            connection_class=cast("type[Connection]", psycopg.Connection),
+            kwargs={
+                **_connect_arguments(url),
+                "autocommit": True,
+                "row_factory": dict_row,
+                "connect_timeout": _CONNECT_TIMEOUT_S,
+                "tcp_user_timeout": _VANISHED_AFTER_S * 1000,
+                "keepalives_idle": _VANISHED_AFTER_S // 2,
+                "keepalives_interval": 1,
+                "keepalives_count": _VANISHED_AFTER_S // 2,
+            },
+            min_size=1,
+            max_size=connections,
+            timeout=_POOL_WAIT_S,
+            max_idle=300,
+            configure=_plan_for_growth,
+            reconnect_timeout=1,
+            open=False,
+        )
+
+    def open(self) -> None:
+        """Start connecting in the background."""
+        self._pool.open()
+
+    def close(self) -> None:
+        """Give every connection back to the server."""
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection; translate what breaks while it is used."""
+        self._pool.open()
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except UniqueViolation as error:
+            raise Conflict(error.diag.constraint_name or "") from None
+        except PoolTimeout as error:
+            raise StoreUnavailable from error
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            if not isinstance(error, TransactionRollback):
+                self._pool.check()  # a server that restarted broke the idle ones too: one failure, not one for each
+            raise StoreUnavailable from error
+        except FeatureNotSupported as error:
+            if error.diag.source_function == "RevalidateCachedQuery":
+                raise _PlanOutdated from None
+            raise Defect(_refused(error)) from None
+        except psycopg.Error as error:  # its own text quotes the row that was refused
+            raise Defect(_refused(error)) from None
+
+    def one(self, statement: str, parameters: Parameters) -> dict[str, Any] | None:
+        """Run a statement and return its first row, if it has one."""
+        return self._run(lambda connection: connection.execute(statement, parameters).fetchone())
+
+    def all(self, statement: str, parameters: Parameters) -> list[dict[str, Any]]:
+        """Run a statement and return its rows."""
+        return self._run(lambda connection: connection.execute(statement, parameters).fetchall())
+
+    def run(self, statement: str, parameters: Parameters) -> int:
+        """Run a statement and return how many rows it touched."""
+        return self._run(lambda connection: connection.execute(statement, parameters).rowcount)
+
+    def last_of(self, statements: Sequence[tuple[str, Parameters]]) -> dict[str, Any] | None:
+        """Run statements as one database transaction in one round trip; return the last one's first row."""
+        rows = self._together(statements)[-1]
+        return rows[0] if rows else None
+
+    def first_of(self, statements: Sequence[tuple[str, Parameters]]) -> list[dict[str, Any]]:
+        """Run statements as one database transaction in one round trip; return the first one's rows."""
+        return self._together(statements)[0]
+
+    def each_of(self, statements: Sequence[tuple[str, Parameters]]) -> list[list[dict[str, Any]]]:
+        """Run statements as one database transaction in one round trip; return the rows of each."""
+        return self._together(statements)
+
+    def _together(self, statements: Sequence[tuple[str, Parameters]]) -> list[list[dict[str, Any]]]:
+        """Send them up to a pipeline's end: one database transaction, without the two waits of BEGIN and COMMIT."""
+
+        def send(connection: Connection) -> list[list[dict[str, Any]]]:
+            with connection.pipeline():
+                cursors = [connection.execute(text, parameters) for text, parameters in statements]
+            return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+        return self._run(send)
+
+    def _run(self, ask: Callable[[Connection], T]) -> T:
+        """Ask, and once more where a migration ran since the connection made its plans: it forgets them first."""
+        try:
+            with self.connection() as connection:
+                return ask(connection)
+        except _PlanOutdated:
+            with self.connection() as connection:
+                connection.execute("DEALLOCATE ALL")
+                return ask(connection)
+
+
+def _refused(error: psycopg.Error) -> str:
+    return f"the database refused a statement: {type(error).__name__} {error.diag.constraint_name or ''}".strip()
+
+
+def _plan_for_growth(connection: Connection) -> None:
+    """Have plans use indexes from the first row on: a connection keeps a plan that it made while a table was small."""
+    connection.execute("SET enable_seqscan = off; SET jit = off")
+
+
+def _connect_arguments(url: str) -> dict[str, Any]:
+    """Take a SQLAlchemy URL apart as SQLAlchemy does: a socket folder may hold what libpq's URLs cannot."""
+    arguments = psycopg_dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
+    return dict(arguments[1])
