@@ -1,0 +1,1 @@
+"""The doors over HTTP: the API for callers, and the receiver for the platform's notifications."""
