@@ -1,0 +1,5 @@
+"""``python -m orchestrator.cli`` is ``counterfoil``."""
+
+from orchestrator.cli import main
+
+main()

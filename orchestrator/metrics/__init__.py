@@ -1,0 +1,1 @@
+"""What Prometheus is told: `catalogue` names each metric, `collector` fills them in, `reference` documents them."""

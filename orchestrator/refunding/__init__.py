@@ -1,0 +1,1 @@
+"""The shell of refunds: ``intake`` takes them in, ``perform`` does their commands."""
