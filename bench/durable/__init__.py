@@ -1,0 +1,1 @@
+"""The same service as a durable workflow of DBOS, as its own documentation teaches it."""
