@@ -33,8 +33,8 @@ class Stage:
         self.servers = EmbeddedServers(folder / "data")
         self.ledger_path = folder / "ledger.jsonl"
         self.url = f"http://127.0.0.1:{_free_port()}"
-        self.password = secrets.token_urlsafe(16)
-        self._platform_key = secrets.token_urlsafe(16)
+        self.password = secrets.token_hex(16)
+        self._platform_key = secrets.token_hex(16)
 
     def __enter__(self) -> Self:
         with ExitStack() as running:
