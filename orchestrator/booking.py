@@ -23,8 +23,7 @@ from orchestrator.store.differences import DifferenceStore, Side
 from orchestrator.store.links import LinkStore
 from orchestrator.store.refunds import RefundStore
 from orchestrator.store.rows import Loaded
-from orchestrator.store.tables_books import DifferenceKind
-from orchestrator.store.tables_webhooks import Became
+from orchestrator.store.words import Became, DifferenceKind
 from orchestrator.transitions import Event
 from orchestrator.webhooks.effects import Effect
 

@@ -18,8 +18,8 @@ from orchestrator.booking import Booked, BookEntry, Booker
 from orchestrator.errors import ConcurrentUpdate, StoreUnavailable
 from orchestrator.log_context import about
 from orchestrator.meaning import Alarm
-from orchestrator.store.tables_webhooks import Became
 from orchestrator.store.webhooks import Kept, WebhookStore
+from orchestrator.store.words import Became
 from orchestrator.views import instant
 from orchestrator.webhooks import signatures
 from orchestrator.webhooks.effects import NOTHING, effect_of

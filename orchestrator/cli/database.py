@@ -17,7 +17,7 @@ from orchestrator.cli.root import Exit, app
 from orchestrator.embedded import EmbeddedError, EmbeddedServers, locate
 from orchestrator.embedded.postgres import programs
 from orchestrator.errors import ConfigurationError
-from orchestrator.store import backup, schema
+from orchestrator.store import backup, revisions, schema
 
 _MEGABYTE: Final = 1_000_000
 
@@ -33,7 +33,7 @@ def upgrade() -> None:
     """
     configure_logs(settings().log_format, level=logging.WARNING)
     revision = schema.upgrade(urls(settings()).database)
-    later = f", later than this release's {schema.newest()}; we run on it" if schema.is_later(revision) else ""
+    later = f", later than this release's {revisions.newest()}; we run on it" if revisions.is_later(revision) else ""
     say(f"the schema is at revision {revision}{later}")
 
 

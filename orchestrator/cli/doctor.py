@@ -21,7 +21,7 @@ from orchestrator.cli.product import Json
 from orchestrator.cli.root import Exit, app
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.model import Transport
-from orchestrator.store import health, schema
+from orchestrator.store import health, revisions
 from orchestrator.store.database import Database
 from orchestrator.store.rows import Row
 from orchestrator.store.terminals import TerminalStore
@@ -71,7 +71,7 @@ def _examine(chosen: Settings, *, quick: bool) -> Iterator[Finding]:
         try:
             server = health.server(database)
             yield from _database(server)
-            if schema.serves(server.revision):
+            if revisions.serves(server.revision):
                 work = health.work(database)
                 yield from _work(chosen, work, quick=quick)
                 yield from doctor_signs.life(chosen, database)
@@ -112,13 +112,15 @@ def _database(server: health.Server) -> Iterator[Finding]:
         yield fail("database", f"{version} is too old; use PostgreSQL {_POSTGRES_MIN} or newer")
     else:
         yield ok("database", version)
-    if schema.is_later(server.revision):
-        later = f"revision {server.revision}, later than this release's {schema.newest()}: we run on it"
+    if revisions.is_later(server.revision):
+        later = f"revision {server.revision}, later than this release's {revisions.newest()}: we run on it"
         yield ok("schema", f"{later}; bring this process up to date too")
-    elif schema.serves(server.revision):
+    elif revisions.serves(server.revision):
         yield ok("schema", f"revision {server.revision}")
     else:
-        yield fail("schema", f"revision {server.revision}, needed is {schema.newest()}; run `counterfoil db upgrade`")
+        yield fail(
+            "schema", f"revision {server.revision}, needed is {revisions.newest()}; run `counterfoil db upgrade`"
+        )
     skew_s = (datetime.now(UTC) - server.at).total_seconds()
     if abs(skew_s) > _SKEW_MAX_S:
         yield warn("clock", f"{skew_s:+.1f} s from the database's; have both machines keep time by NTP")

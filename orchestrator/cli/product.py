@@ -13,7 +13,7 @@ from config.logs import configure_logs
 from config.settings import settings
 from orchestrator.bootstrap import Counterfoil
 from orchestrator.errors import ConfigurationError, NotFound
-from orchestrator.store import health, schema
+from orchestrator.store import health, revisions
 from orchestrator.store.pages import Pages, PaymentFilter
 from orchestrator.store.rows import Row
 
@@ -47,9 +47,9 @@ def product() -> Iterator[Counterfoil]:
     counterfoil.bell([])  # it connects while we look at the database, so that what we ring is not late
     try:
         revision = health.server(counterfoil.database).revision
-        if not schema.serves(revision):
+        if not revisions.serves(revision):
             has = f"the database's schema is at {revision}" if revision else "the database has no schema"
-            raise ConfigurationError(f"{has}, this release needs {schema.newest()}; run `counterfoil db upgrade`")
+            raise ConfigurationError(f"{has}, this release needs {revisions.newest()}; run `counterfoil db upgrade`")
         yield counterfoil
     finally:
         counterfoil.close()

@@ -33,7 +33,7 @@ from orchestrator.store.audit import AuditStore
 from orchestrator.store.differences import DifferenceFilter, DifferenceStore
 from orchestrator.store.matching import Busy
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState, RunState
+from orchestrator.store.words import DifferenceKind, DifferenceState, RunState
 from orchestrator.views import difference_json, run_json
 
 reconcile = typer.Typer(help="Our payments against the platform's reports.", no_args_is_help=True)

@@ -15,8 +15,8 @@ from orchestrator.errors import ConfigurationError, NotFound
 from orchestrator.management import ManagementApi, ManagementError, settings_path
 from orchestrator.store.rows import Row
 from orchestrator.store.shared_keys import KeyPlace, SharedKeyStore, ring_rows
-from orchestrator.store.tables_terminals import KeyLevel
 from orchestrator.store.terminals import TerminalStore
+from orchestrator.store.words import KeyLevel
 from orchestrator.terminal_api.protection import SharedKey, passphrase_problems
 
 key = typer.Typer(help="Keys that terminals share with us, for messages on the local network.", no_args_is_help=True)

@@ -23,8 +23,8 @@ from orchestrator.inventory import look
 from orchestrator.model import Transport
 from orchestrator.store.rows import Row
 from orchestrator.store.shared_keys import KeyPlace, SharedKeyStore
-from orchestrator.store.tables_terminals import KeyLevel
 from orchestrator.store.terminals import TerminalStore
+from orchestrator.store.words import KeyLevel
 from orchestrator.terminal_api.endpoints import local_address
 
 terminals = typer.Typer(help="The terminals that payments may go to.", no_args_is_help=True)

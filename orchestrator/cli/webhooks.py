@@ -9,7 +9,7 @@ from orchestrator.cli.product import Json, OnlyMerchant, product
 from orchestrator.cli.root import Exit, app
 from orchestrator.errors import NotFound
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_webhooks import Became
+from orchestrator.store.words import Became
 from orchestrator.views import webhook_json
 
 webhooks = typer.Typer(help="Standard webhooks: what came, and the quarantine.", no_args_is_help=True)

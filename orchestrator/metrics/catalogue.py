@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 from orchestrator.commands import CommandKind
 from orchestrator.meaning import Alarm
 from orchestrator.model import Transport
-from orchestrator.store.tables_books import DifferenceKind
+from orchestrator.store.words import DifferenceKind
 from orchestrator.terminal_api.shown import Trouble
 
 PREFIX: Final = "counterfoil_"

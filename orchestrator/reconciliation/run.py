@@ -27,7 +27,7 @@ from orchestrator.record import Recorder
 from orchestrator.store.matching import Busy, Matching, Period, matching
 from orchestrator.store.reconciliation import RunStore
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_books import RunState
+from orchestrator.store.words import RunState
 from orchestrator.subscription import COMPLETED
 from orchestrator.views import run_json
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from orchestrator.errors import AlreadySigned, DifferencesOpen, NotFound, RunNotDone
 from orchestrator.store.reconciliation import RunStore
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_books import RunState
+from orchestrator.store.words import RunState
 
 
 def sign_off(runs: RunStore, run_id: UUID, merchant_account: str | None, *, by: str, note: str | None) -> Row:

@@ -9,7 +9,7 @@ from orchestrator.model import CHARGED_OUTCOMES, DISPUTED_REASONS, State
 from orchestrator.reconciliation.sources import Source
 from orchestrator.store.matching import Period
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_books import DifferenceKind
+from orchestrator.store.words import DifferenceKind
 from orchestrator.terminal_api import money
 
 #: How a person would say it, one and many.

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
-from sqlalchemy import make_url
 
 from orchestrator.errors import ConfigurationError, Defect, StoreUnavailable
+from orchestrator.store.database import connect_arguments
 
 HELD_BY: Final = "counterfoil db restore"
 HELD_BECAUSE: Final = "restored from a backup: release it when what was sent since is known"
@@ -180,8 +180,7 @@ def _suitable(programs: Iterable[Programs], server_version: int) -> list[Program
 
 def _connection(database_url: str, *, with_password: bool = False) -> tuple[str, dict[str, str]]:
     """How libpq is told of a database: in words for the command line, and the password apart, which `ps` would show."""
-    url = make_url(database_url).set(drivername="postgresql")
-    named = {name: str(value) for name, value in conninfo_to_dict(url.render_as_string(hide_password=False)).items()}
+    named = connect_arguments(database_url)
     password = None if with_password else named.pop("password", None)
     return make_conninfo("", **named), _environment({"PGPASSWORD": password} if password else {})
 

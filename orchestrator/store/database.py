@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import FeatureNotSupported, TransactionRollback, UniqueViolation
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
-from sqlalchemy import make_url
-from sqlalchemy.dialects.postgresql.psycopg import dialect as psycopg_dialect
 
 from orchestrator.errors import Defect, StoreUnavailable
 
@@ -52,7 +51,7 @@ class Database:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             connection_class=cast("type[Connection]", psycopg.Connection),
             kwargs={
-                **_connect_arguments(url),
+                **connect_arguments(url),
                 "autocommit": True,
                 "row_factory": dict_row,
                 "connect_timeout": _CONNECT_TIMEOUT_S,
@@ -155,7 +154,6 @@ def _plan_for_growth(connection: Connection) -> None:
     connection.execute("SET enable_seqscan = off; SET jit = off")
 
 
-def _connect_arguments(url: str) -> dict[str, Any]:
-    """Take a SQLAlchemy URL apart as SQLAlchemy does: a socket folder may hold what libpq's URLs cannot."""
-    arguments = psycopg_dialect().create_connect_args(make_url(url))  # type: ignore[no-untyped-call]
-    return dict(arguments[1])
+def connect_arguments(url: str) -> dict[str, Any]:
+    """Take a URL ``postgresql+psycopg://…`` apart as libpq does."""
+    return conninfo_to_dict(url.replace("postgresql+psycopg:", "postgresql:", 1))

@@ -15,7 +15,7 @@ from orchestrator.cards import mask_card_numbers
 from orchestrator.model import Money
 from orchestrator.store.database import Database
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState
+from orchestrator.store.words import DifferenceKind, DifferenceState
 
 #: What a difference is about, as a digest: the same for whoever finds it. A refund that is known by its own PSP
 #: reference has other references in a webhook than in a report; one without is told from others by its amount.

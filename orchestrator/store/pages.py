@@ -1,18 +1,12 @@
 """Lists: payments by filter and journals by payment, a page at a time."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, String, literal_column, select
-from sqlalchemy.dialects.postgresql import psycopg as dialect
-from sqlmodel import col
-
 from orchestrator.model import CHARGED_OUTCOMES
 from orchestrator.store.database import Database
-from orchestrator.store.tables import JournalDetail, JournalLine, PaymentRow
 
 #: Refusals are kept and shown this long (interfaces, "HTTP API").
 REJECTION_DAYS: Final = 30
@@ -24,7 +18,27 @@ WHERE merchant_account = %(merchant_account)s AND at > now() - interval '{REJECT
 ORDER BY id DESC LIMIT %(limit)s
 """
 
-_DIALECT = dialect.dialect()  # type: ignore[no-untyped-call]
+_JOURNAL: Final = """
+SELECT l.sequence, l.at, l.evidence, l.event, l.before, l.after, l.digest, l.detail_hash, l.hash, d.detail, d.salt
+FROM journal l LEFT JOIN journal_details d USING (payment_id, sequence)
+WHERE l.payment_id = %(payment_id)s AND l.sequence > %(after)s ORDER BY l.sequence LIMIT %(limit)s
+"""
+
+_CONCLUDED: Final = "SELECT id FROM payments WHERE id = ANY (%(ids)s) AND state <> 'pending'"
+
+_IS_CHARGED: Final = "outcome IN ({})".format(", ".join(f"'{outcome.value}'" for outcome in sorted(CHARGED_OUTCOMES)))
+
+#: What each filter asks of a row. The sale reference is spelt as in its index: a member that is a parameter, too, would
+#: not be found there.
+_CONDITIONS: Final = {
+    **{
+        name: f"{name} = %({name})s"
+        for name in ("merchant_account", "reference", "poi_id", "state", "outcome", "psp_reference", "amount_minor")
+    },
+    "sale_reference_id": "options ->> 'sale_reference_id' = %(sale_reference_id)s",
+    "created_from": "created_at >= %(created_from)s",
+    "created_to": "created_at < %(created_to)s",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,30 +66,19 @@ class Pages:
 
     def payments(self, narrowed: PaymentFilter, before_number: int | None, limit: int) -> list[dict[str, Any]]:
         """Read payments, newest first, older than ``before_number``."""
-        query = _narrow(select(*PaymentRow.__table__.columns), narrowed)  # type: ignore[attr-defined]
+        asked = {name: value for name in PaymentFilter.__slots__ if (value := getattr(narrowed, name)) is not None}
+        conditions = [_CONDITIONS[name] for name in asked if name != "charged"]
+        if narrowed.charged is not None:
+            conditions.append(_IS_CHARGED if narrowed.charged else f"NOT {_IS_CHARGED}")
         if before_number is not None:
-            query = query.where(col(PaymentRow.number) < before_number)
-        return self._read(query.order_by(col(PaymentRow.number).desc()).limit(limit))
+            conditions.append("number < %(before_number)s")
+        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+        statement = f"SELECT * FROM payments {where}ORDER BY number DESC LIMIT %(limit)s"
+        return self.database.all(statement, {**asked, "before_number": before_number, "limit": limit})
 
     def journal(self, payment_id: UUID, after_sequence: int, limit: int) -> list[dict[str, Any]]:
         """Read journal lines in ascending order, with what they rest on where retention has kept it."""
-        line, detail = JournalLine, JournalDetail
-        query = (
-            select(
-                col(line.sequence), col(line.at), col(line.evidence), col(line.event), col(line.before),
-                col(line.after), col(line.digest), col(line.detail_hash), col(line.hash), col(detail.detail),
-                col(detail.salt),
-            )
-            .join(
-                detail,
-                (col(line.payment_id) == col(detail.payment_id)) & (col(line.sequence) == col(detail.sequence)),
-                isouter=True,
-            )
-            .where(col(line.payment_id) == payment_id, col(line.sequence) > after_sequence)
-            .order_by(col(line.sequence))
-            .limit(limit)
-        )  # fmt: skip
-        return self._read(query)
+        return self.database.all(_JOURNAL, {"payment_id": payment_id, "after": after_sequence, "limit": limit})
 
     def rejections(self, merchant_account: str, before_id: int | None, limit: int) -> list[dict[str, Any]]:
         """Read refusals of submissions that came by task, newest first, older than ``before_id``."""
@@ -84,35 +87,4 @@ class Pages:
 
     def concluded_among(self, payment_ids: list[UUID]) -> set[UUID]:
         """Of these payments, those that a caller who waits has waited long enough for."""
-        query = select(col(PaymentRow.id)).where(
-            col(PaymentRow.id).in_(payment_ids), col(PaymentRow.state) != "pending"
-        )
-        return {row["id"] for row in self._read(query)}
-
-    def _read(self, query: "Select[Any]") -> list[dict[str, Any]]:
-        compiled = query.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-        parameters: Mapping[str, Any] = dict(compiled.params)
-        return self.database.all(str(compiled), parameters)
-
-
-def _narrow(query: "Select[Any]", narrowed: PaymentFilter) -> "Select[Any]":
-    equal = ("merchant_account", "reference", "poi_id", "state", "outcome", "psp_reference", "amount_minor")
-    for name in equal:
-        value = getattr(narrowed, name)
-        if value is not None:
-            query = query.where(col(getattr(PaymentRow, name)) == value)
-    if narrowed.sale_reference_id is not None:
-        query = query.where(_sale_reference_id() == narrowed.sale_reference_id)
-    if narrowed.charged is not None:
-        charged = col(PaymentRow.outcome).in_([outcome.value for outcome in CHARGED_OUTCOMES])
-        query = query.where(charged if narrowed.charged else ~charged)
-    if narrowed.created_from is not None:
-        query = query.where(col(PaymentRow.created_at) >= narrowed.created_from)
-    if narrowed.created_to is not None:
-        query = query.where(col(PaymentRow.created_at) < narrowed.created_to)
-    return query
-
-
-def _sale_reference_id() -> ColumnElement[str]:
-    """As its index has it: a member that is a bound parameter would not be found there."""
-    return literal_column("(payments.options ->> 'sale_reference_id')", String)
+        return {row["id"] for row in self.database.all(_CONCLUDED, {"ids": payment_ids})}

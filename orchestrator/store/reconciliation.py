@@ -13,7 +13,7 @@ from orchestrator.ids import new_id
 from orchestrator.meaning import Alarm
 from orchestrator.store.database import Database
 from orchestrator.store.rows import Ring, Row, ring_of
-from orchestrator.store.tables_books import RunState
+from orchestrator.store.words import RunState
 
 #: A run that was asked for and has not begun is the same run.
 _ASK: Final = """

@@ -9,20 +9,20 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from pathlib import Path
 from typing import Final
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from orchestrator.errors import StoreUnavailable
+from orchestrator.store.database import connect_arguments
+from orchestrator.store.revisions import MIGRATIONS, is_later, newest
 
 #: One migrator at a time, whatever their number: the key of an advisory lock.
 _MIGRATION_LOCK: Final = 0x0C0F
@@ -148,16 +148,6 @@ def differences(database_url: str) -> str | None:
         return None
 
 
-def serves(found: str | None) -> bool:
-    """Whether this release runs on a schema of this revision: its own, or a later one."""
-    return found == newest() or is_later(found)
-
-
-def is_later(found: str | None) -> bool:
-    """Whether this revision is a later release's. Revisions are numbers of four digits."""
-    return found is not None and found.isdecimal() and found > (newest() or "")
-
-
 @contextmanager
 def _connected(database_url: str) -> Iterator[Connection]:
     """Connect, and say in one sentence when that cannot be done."""
@@ -175,19 +165,14 @@ def current(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-@cache
-def newest() -> str | None:
-    """Name the newest revision that this release brings."""
-    return ScriptDirectory(str(Path(__file__).parent / "migrations")).get_current_head()
-
-
 def _engine(database_url: str) -> Engine:
     """One connection, closed after use: there is nothing to pool for."""
-    return create_engine(database_url, poolclass=NullPool)
+    arguments = connect_arguments(database_url)
+    return create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(**arguments), poolclass=NullPool)
 
 
 def _config(connection: Connection) -> Config:
     config = Config(stdout=io.StringIO())  # Alembic prints what it found; callers say it in their own words
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     return config

@@ -11,7 +11,7 @@ import structlog
 from orchestrator.errors import ConfigurationError, StoreUnavailable
 from orchestrator.store.database import Database
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_terminals import KeyLevel
+from orchestrator.store.words import KeyLevel
 from orchestrator.terminal_api.protection import KeyRing, SharedKey
 
 log = structlog.get_logger()

@@ -29,7 +29,7 @@ from sqlmodel import Field, SQLModel
 from orchestrator.commands import CommandKind
 from orchestrator.model import CHARGED_OUTCOMES, Outcome, Reason, State, Transport
 from orchestrator.store.columns import flag, instant, is_one_of, short_text
-from orchestrator.store.tables_tallies import COUNTED_LINES
+from orchestrator.store.words import COUNTED_LINES
 
 
 class PaymentRow(SQLModel, table=True):

@@ -1,7 +1,6 @@
 """The tables of reconciliation: runs, and the differences that they and webhooks find."""
 
 from datetime import date, datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -22,42 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 from orchestrator.store.columns import instant, is_one_of, short_text
-
-
-class DifferenceKind(StrEnum):
-    """How our rows and the platform's books disagree."""
-
-    MISSING_THERE = "missing_there"  # we have a charge, and a report that covers its day has no line for it
-    MISSING_HERE = "missing_here"  # the books have a charge of a sale of ours, and none of our payments is it
-    AMBIGUOUS = "ambiguous"  # several payments of ours could be it, or several charges could be one payment
-    ORPHAN = "orphan"  # the books have a charge of which we know nothing
-    AMOUNT_DIFFERS = "amount_differs"
-    CURRENCY_DIFFERS = "currency_differs"
-    STATE_DIFFERS = "state_differs"  # charged there and not here, or the other way round
-    DUPLICATE_LINE = "duplicate_line"  # one report says the same thing twice
-    REFUND_ELSEWHERE = "refund_elsewhere"  # paid back without us; it lowers what is left to refund
-    REFUND_DIFFERS = "refund_differs"  # a refund of ours, with another amount or another end
-    CAPTURE_FAILED = "capture_failed"
-    EXPIRED = "expired"
-    CHARGEBACK = "chargeback"
-
-
-class DifferenceState(StrEnum):
-    """The life of a difference. A person explains and closes; only changed facts open it again."""
-
-    OPEN = "open"
-    EXPLAINED = "explained"
-    CLOSED = "closed"
-
-
-class RunState(StrEnum):
-    """The life of a run."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    REFUSED = "refused"  # a report could not be read: nothing was applied
-    FAILED = "failed"
+from orchestrator.store.words import DifferenceKind, DifferenceState, RunState
 
 
 class DifferenceRow(SQLModel, table=True):

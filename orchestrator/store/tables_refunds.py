@@ -23,7 +23,7 @@ from sqlmodel import Field, SQLModel
 from orchestrator.model import State, Transport
 from orchestrator.refunds.model import RefundOutcome, RefundReason
 from orchestrator.store.columns import flag, instant, is_one_of, short_text
-from orchestrator.store.tables_tallies import COUNTED_LINES
+from orchestrator.store.words import COUNTED_LINES
 
 
 class RefundRow(SQLModel, table=True):

@@ -8,9 +8,6 @@ from sqlmodel import Field, SQLModel
 
 from orchestrator.store.columns import instant, short_text
 
-#: Lines that counters read. The first two of each journal are left out: the row itself says as much.
-COUNTED_LINES = "number IS NOT NULL AND event NOT IN ('accepted', 'send_started')"
-
 
 class TallyRow(SQLModel, table=True):
     """What a counter stands at, by the values of its labels. It only rises, whatever retention expunges."""

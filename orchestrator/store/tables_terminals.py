@@ -1,7 +1,6 @@
 """The tables of terminals: how they are reached, their keys, and what they show and print."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -23,15 +22,7 @@ from sqlmodel import Field, SQLModel
 
 from orchestrator.model import Transport
 from orchestrator.store.columns import instant, is_one_of, short_text
-
-
-class KeyLevel(StrEnum):
-    """Where a shared key is set; the most specific one wins."""
-
-    COMPANY = "company"
-    MERCHANT = "merchant"
-    STORE = "store"
-    TERMINAL = "terminal"
+from orchestrator.store.words import KeyLevel
 
 
 class TerminalRow(SQLModel, table=True):

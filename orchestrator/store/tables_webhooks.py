@@ -1,7 +1,6 @@
 """The tables of standard webhooks: what each said and what became of it, and those that nobody could believe."""
 
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Identity, Index, Integer, LargeBinary, String, Uuid
@@ -9,17 +8,7 @@ from sqlalchemy import text as sql_text
 from sqlmodel import Field, SQLModel
 
 from orchestrator.store.columns import instant, is_one_of, short_text
-
-
-class Became(StrEnum):
-    """What became of a webhook."""
-
-    RECORDED = "recorded"  # as evidence of a payment or a refund of ours
-    DIFFERENCE = "difference"  # it fits nothing of ours, or several things, and a person has to look
-    NOTED = "noted"  # it says nothing that moves money
-    UNKNOWN = "unknown"  # its code is not known, or it cannot be read whole
-    IGNORED = "ignored"  # it is about no sale and no terminal of ours: an online payment, most likely
-    MISDIRECTED = "misdirected"  # it is from the other environment
+from orchestrator.store.words import Became
 
 
 class WebhookRow(SQLModel, table=True):

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from orchestrator.model import Stage
 from orchestrator.store.database import Connection, Database
-from orchestrator.store.tables_tallies import COUNTED_LINES
+from orchestrator.store.words import COUNTED_LINES
 from orchestrator.transitions import TRANSITIONS, Step
 
 #: Rows that one database transaction counts: about 50 ms.

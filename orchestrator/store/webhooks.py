@@ -12,7 +12,7 @@ from orchestrator.meaning import Alarm
 from orchestrator.model import Money
 from orchestrator.store.database import Database
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_webhooks import Became
+from orchestrator.store.words import Became
 from orchestrator.views import instant
 from orchestrator.webhooks.items import REPORT_AVAILABLE, Item
 

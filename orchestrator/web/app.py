@@ -9,7 +9,7 @@ import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 
 from orchestrator.bootstrap import Counterfoil
-from orchestrator.store import health, schema
+from orchestrator.store import health, revisions
 from orchestrator.web import (
     alarms,
     callbacks,
@@ -99,6 +99,6 @@ def _health(app: FastAPI, counterfoil: Counterfoil) -> None:
     def readyz() -> Response:
         """The database answers, and has the schema of this release or of a later one."""
         found = health.server(counterfoil.database).revision
-        ready = schema.serves(found)
+        ready = revisions.serves(found)
         body: dict[str, Any] = {"status": "ok" if ready else "not ready", "schema": found}
         return Json(body, 200 if ready else 503)

@@ -11,7 +11,7 @@ from orchestrator.meaning import Alarm
 from orchestrator.model import Outcome, Reason, State, Transport
 from orchestrator.refunding.intake import PayoutBody, RefundBody
 from orchestrator.refunds.model import RefundOutcome, RefundReason
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState, RunState
+from orchestrator.store.words import DifferenceKind, DifferenceState, RunState
 from orchestrator.terminal_api.shown import Trouble
 from orchestrator.web.alarms import ClosingBody
 from orchestrator.web.problems import MEDIA_TYPE, TITLES, TYPE_BASE

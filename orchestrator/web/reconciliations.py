@@ -17,7 +17,7 @@ from orchestrator.reconciliation.export import DIFFERENCE_COLUMNS, csv_text, dif
 from orchestrator.reconciliation.run import Wish, period_of
 from orchestrator.reconciliation.sign_off import sign_off
 from orchestrator.store.differences import DifferenceFilter, DifferenceStore
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState
+from orchestrator.store.words import DifferenceKind, DifferenceState
 from orchestrator.views import difference_json, run_json
 from orchestrator.web.answers import Json
 from orchestrator.web.auth import Caller

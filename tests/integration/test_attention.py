@@ -19,7 +19,7 @@ from orchestrator.store import attention
 from orchestrator.store.attention import AttentionStore, Waiting
 from orchestrator.store.keys import KeyStore
 from orchestrator.store.reconciliation import RunStore
-from orchestrator.store.tables_books import RunState
+from orchestrator.store.words import RunState
 from tests.crowd import MERCHANT, OTHER_MERCHANT
 from tests.integration.plan_support import Console, consoled
 

@@ -16,7 +16,7 @@ from orchestrator.reports.reading import Line, read_report
 from orchestrator.store import schema
 from orchestrator.store.differences import DifferenceFilter
 from orchestrator.store.matching import matching
-from orchestrator.store.tables_books import DifferenceState
+from orchestrator.store.words import DifferenceState
 from orchestrator.webhooks.effects import EFFECTS
 from tests.integration.books_support import Office, line, settled
 from tests.integration.books_support import at as at_the_till

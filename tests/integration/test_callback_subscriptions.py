@@ -23,8 +23,8 @@ from orchestrator.store.live import LiveStore
 from orchestrator.store.reconciliation import RunStore
 from orchestrator.store.refunds import RefundStore
 from orchestrator.store.store import Store
-from orchestrator.store.tables_books import RunState
 from orchestrator.store.tellings import TellingStore
+from orchestrator.store.words import RunState
 from orchestrator.submissions import submit_by_task
 from orchestrator.subscription import Subscription
 from orchestrator.tell import Lanes, Teller

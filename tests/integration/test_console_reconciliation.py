@@ -15,7 +15,7 @@ import pytest
 from orchestrator.reconciliation.sources import of_merchant
 from orchestrator.reconciliation.summary import what_to_do
 from orchestrator.store.differences import DifferenceFilter, Side
-from orchestrator.store.tables_books import DifferenceKind, RunState
+from orchestrator.store.words import DifferenceKind, RunState
 from orchestrator.web.console.reconciliation import DIFFERENCE_ROWS, RUN_ROWS, where_seen
 from tests.integration.books_support import DAY, Office, line
 from tests.integration.console_support import Visitor, notice_of, text_of, visitor

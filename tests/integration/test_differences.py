@@ -9,7 +9,7 @@ import pytest
 from orchestrator.model import Money
 from orchestrator.store import schema
 from orchestrator.store.differences import DifferenceFilter, DifferenceStore, Side
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState
+from orchestrator.store.words import DifferenceKind, DifferenceState
 from tests.integration.store_support import Shop, shop_in
 
 pytestmark = pytest.mark.integration

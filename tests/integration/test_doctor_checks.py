@@ -16,7 +16,7 @@ from orchestrator.bootstrap import urls
 from orchestrator.cli import doctor
 from orchestrator.cli.brokers import Worker
 from orchestrator.cli.findings import Finding, Verdict
-from orchestrator.store import schema
+from orchestrator.store import revisions
 from orchestrator.store.health import Server, Work
 from tests.integration import test_doctor_ways
 from tests.integration.doctor_support import NOWHERE, Patient, patient_on, verdicts_by_check
@@ -46,7 +46,7 @@ def patient(opened: Patient) -> Patient:
 
 
 def server(**changed: Any) -> Server:
-    return Server(**{"version": 180_000, "at": datetime.now(UTC), "revision": schema.newest(), **changed})
+    return Server(**{"version": 180_000, "at": datetime.now(UTC), "revision": revisions.newest(), **changed})
 
 
 def of_server(**changed: Any) -> dict[str, Finding]:

@@ -13,8 +13,8 @@ from orchestrator.cli.findings import Verdict
 from orchestrator.simulator.process import SimulatorProcess
 from orchestrator.store import schema
 from orchestrator.store.shared_keys import KeyPlace, SharedKeyStore
-from orchestrator.store.tables_terminals import KeyLevel
 from orchestrator.store.terminals import TerminalStore
+from orchestrator.store.words import KeyLevel
 from tests.services import fresh_database
 
 pytestmark = pytest.mark.integration

@@ -21,7 +21,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.differences import DifferenceFilter
 from orchestrator.store.matching import Busy, matching
 from orchestrator.store.refund_chain import verify_refunds
-from orchestrator.store.tables_books import DifferenceState
+from orchestrator.store.words import DifferenceState
 from tests.factories import approved, authorisation
 from tests.integration.books_support import DAY, HERE, Office, at, line, settled
 from tests.integration.refund_support import RefundDesk

@@ -24,8 +24,8 @@ from orchestrator.store.differences import DifferenceStore
 from orchestrator.store.receipts import ReceiptStore
 from orchestrator.store.refund_chain import verify_refunds
 from orchestrator.store.retention import Expunged, RetentionBusy, RetentionStore
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState
 from orchestrator.store.tellings import TellingStore
+from orchestrator.store.words import DifferenceKind, DifferenceState
 from tests.factories import PSP, approved, missing
 from tests.integration.books_support import Office, line
 from tests.integration.refund_support import RefundDesk

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.store.shared_keys import KeyPlace, KeyRings, SharedKeyStore, place_of
-from orchestrator.store.tables_terminals import KeyLevel
+from orchestrator.store.words import KeyLevel
 from tests.integration.store_support import MERCHANT, Shop, shop_in
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from orchestrator.keys import make_key
 from orchestrator.reconciliation.sign_off import sign_off
 from orchestrator.store.differences import DifferenceFilter
 from orchestrator.store.keys import KeyStore
-from orchestrator.store.tables_books import DifferenceState, RunState
+from orchestrator.store.words import DifferenceState, RunState
 from tests.integration.books_support import DAY, Office, line
 from tests.integration.http_support import Api, assert_problem, serving
 from tests.integration.store_support import Shop, all_at_once, shop_in

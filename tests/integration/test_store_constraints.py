@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors, sql
 
 from orchestrator.evidence import AnswerWindowPassed
-from orchestrator.store import schema
+from orchestrator.store import revisions, schema
 from orchestrator.store.chain import verify_chain
 from tests.factories import failed
 from tests.integration.servers import shop as shop  # noqa: PLC0414  # a fixture
@@ -311,7 +311,7 @@ def test_a_schema_that_was_altered_is_noticed(shop: Shop) -> None:
 def test_upgrading_again_changes_nothing(shop: Shop) -> None:
     keys = shop.store.tag_keys()
 
-    assert schema.upgrade(shop.url) == schema.newest()
+    assert schema.upgrade(shop.url) == revisions.newest()
     assert shop.store.tag_keys() == keys
 
 
@@ -329,9 +329,9 @@ def test_a_new_tag_key_signs_and_older_ones_verify_for_as_long_as_terminals_answ
 
 
 def test_migrators_that_start_together_are_harmless(empty_database_url: str) -> None:
-    revisions = all_at_once(*[lambda: schema.upgrade(empty_database_url)] * 4)
+    reached = all_at_once(*[lambda: schema.upgrade(empty_database_url)] * 4)
 
-    assert set(revisions) == {schema.newest()}
+    assert set(reached) == {revisions.newest()}
     assert schema.differences(empty_database_url) is None
     with psycopg.connect(libpq_url(empty_database_url)) as connection:
         assert connection.execute("SELECT count(*) FROM tag_keys").fetchone() == (1,)

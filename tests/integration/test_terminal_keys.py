@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from config.settings import settings
 from orchestrator.cli.root import Exit, app, run
 from orchestrator.store.shared_keys import KeyPlace, SharedKeyStore, place_of
-from orchestrator.store.tables_terminals import KeyLevel
 from orchestrator.store.terminals import TerminalStore
+from orchestrator.store.words import KeyLevel
 from tests.certificates import authority
 from tests.integration.management_support import API_KEY, FakeManagement, management_api
 from tests.integration.store_support import MERCHANT, Shop, shop_in

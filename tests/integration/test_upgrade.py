@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.processes import wait_until_ready
-from orchestrator.store import schema
+from orchestrator.store import revisions, schema
 from tests.integration.celery_support import Product, product_on, wait_for
 from tests.integration.cli_support import Desk
 from tests.integration.http_support import free_port
@@ -107,7 +107,7 @@ def test_a_migration_gives_way_to_payments_and_comes_back(
             accepted = intake.accepted
             wait_for(lambda: intake.accepted > accepted, 20)
             assert revision(url) == BEFORE
-        assert upgrading.result(60) == schema.newest()
+        assert upgrading.result(60) == revisions.newest()
         accepted = intake.accepted
         wait_for(lambda: intake.accepted > accepted + 10, 20)
 
@@ -122,7 +122,7 @@ def test_a_migration_that_never_gets_its_lock_says_so_and_leaves_everything_as_i
         schema.upgrade(url, attempts=1)
 
     assert revision(url) == BEFORE
-    assert schema.upgrade(url) == schema.newest()
+    assert schema.upgrade(url) == revisions.newest()
 
 
 def waits_for_callbacks(url: str) -> bool:
@@ -208,7 +208,9 @@ def test_a_process_is_not_ready_on_a_schema_that_lacks_something(
     }
     told = Desk(environment, None).run("list")  # type: ignore[arg-type]
     assert told.returncode == 1
-    assert f"schema is at {BEFORE}, this release needs {schema.newest()}; run `counterfoil db upgrade`" in told.stderr
+    assert (
+        f"schema is at {BEFORE}, this release needs {revisions.newest()}; run `counterfoil db upgrade`" in told.stderr
+    )
 
 
 def test_an_index_whose_making_was_cut_short_is_made_anew(empty_database_url: str) -> None:
@@ -255,7 +257,7 @@ def cut_off_before(revision: str) -> Iterator[None]:
 
 
 def test_a_migration_that_was_cut_off_at_its_very_end_can_be_run_again(empty_database_url: str) -> None:
-    url, newest = empty_database_url, int(schema.newest() or 0)
+    url, newest = empty_database_url, int(revisions.newest() or 0)
     schema.upgrade(url, to="0001")
     for number in range(2, newest + 1):
         with cut_off_before(f"{number:04d}"), pytest.raises(CutOff):

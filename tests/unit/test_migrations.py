@@ -12,7 +12,7 @@ import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 
-from orchestrator.store import schema
+from orchestrator.store import revisions, schema
 
 VERSIONS = Path(schema.__file__).parent / "migrations" / "versions"
 NAMES = sorted(path.stem for path in VERSIONS.glob("[0-9]*.py"))
@@ -182,14 +182,14 @@ def test_what_adds_is_let_through(statement: str) -> None:
 def test_revisions_are_numbers_in_one_line() -> None:
     """Which is how an old process knows that a schema is later than its own."""
     modules = [importlib.import_module(f"orchestrator.store.migrations.versions.{name}") for name in NAMES]
-    revisions = [module.revision for module in modules]
-    assert revisions == [f"{number:04d}" for number in range(1, len(NAMES) + 1)] == [name[:4] for name in NAMES]
-    assert [module.down_revision for module in modules] == [None, *revisions[:-1]]
-    assert schema.newest() == revisions[-1]
+    numbers = [module.revision for module in modules]
+    assert numbers == [f"{number:04d}" for number in range(1, len(NAMES) + 1)] == [name[:4] for name in NAMES]
+    assert [module.down_revision for module in modules] == [None, *numbers[:-1]]
+    assert revisions.newest() == numbers[-1]
 
 
 @pytest.mark.parametrize(("found", "fits"), [(None, False), ("0001", False), ("9999", True), ("somebody's", False)])
 def test_a_release_runs_on_its_own_schema_and_on_a_later_one(found: str | None, fits: bool) -> None:
-    assert schema.serves(found) is fits
-    assert schema.serves(schema.newest())
-    assert not schema.is_later(schema.newest())
+    assert revisions.serves(found) is fits
+    assert revisions.serves(revisions.newest())
+    assert not revisions.is_later(revisions.newest())

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from orchestrator import runbook
 from orchestrator.cli.brokers import broker_version, queue_lengths
-from orchestrator.store import schema
+from orchestrator.store import revisions
 from orchestrator.store.pulses import SWEEP, PulseStore
 from orchestrator.store.vitals import VitalStore
 from orchestrator.web.console.desk import Desk, Person
@@ -59,7 +59,7 @@ def router(desk: Desk) -> APIRouter:
             commands=vitals.commands(),
             pulses=PulseStore(database).read(),
             broker=look(),
-            newest_revision=schema.newest(),
+            newest_revision=revisions.newest(),
             here_at=datetime.now(UTC),
             may_be_notified=bool(desk.settings.notification_username),
             may_be_told=bool(desk.settings.hmac_keys),

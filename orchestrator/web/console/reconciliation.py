@@ -18,7 +18,7 @@ from orchestrator.reconciliation.summary import said, what_to_do
 from orchestrator.store.days import COUNTED_MAX, DIFFERENCES_COUNTED_MAX, DayPages
 from orchestrator.store.differences import DifferenceFilter, DifferenceStore
 from orchestrator.store.rows import Row
-from orchestrator.store.tables_books import DifferenceKind, DifferenceState, RunState
+from orchestrator.store.words import DifferenceKind, DifferenceState, RunState
 from orchestrator.web.console.desk import Desk, Person
 from orchestrator.web.console.faults import Refused
 from orchestrator.web.console.reconciliation_acts import acts
