@@ -15,7 +15,7 @@ from psycopg.errors import FeatureNotSupported, TransactionRollback, UniqueViola
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from orchestrator.errors import Defect, StoreUnavailable
+from orchestrator.errors import ConfigurationError, Defect, StoreUnavailable
 
 Parameters: TypeAlias = Mapping[str, Any]
 Connection: TypeAlias = psycopg.Connection[dict[str, Any]]
@@ -155,5 +155,15 @@ def _plan_for_growth(connection: Connection) -> None:
 
 
 def connect_arguments(url: str) -> dict[str, Any]:
-    """Take a URL ``postgresql+psycopg://…`` apart as libpq does."""
-    return conninfo_to_dict(url.replace("postgresql+psycopg:", "postgresql:", 1))
+    """Take a URL ``postgresql+psycopg://…`` apart as libpq does.
+
+    Raises:
+        ConfigurationError: libpq does not understand it.
+    """
+    try:
+        return conninfo_to_dict(url.replace("postgresql+psycopg:", "postgresql:", 1))
+    except psycopg.ProgrammingError:  # its own text quotes the URL, and with it a password
+        raise ConfigurationError(
+            "COUNTERFOIL_DATABASE_URL is not a URL that PostgreSQL's clients read: see that every parameter after"
+            " the ? is one of libpq's, and that special characters of the password are %-escaped"
+        ) from None
