@@ -39,6 +39,9 @@ _READY_WITHIN_S: Final = 60.0
 #: The slowest way back is a command whose ring died with the sweep: it is rung again after 30 s, and may have to wait
 #: for another one of that kind behind it.
 _ENDS_WITHIN_S: Final = 100.0
+#: A send that expires is followed for so long before: until then every sweep is idle. A process that follows takes up to
+#: three seconds to begin where tests run beside it; begun too late, it counts nothing.
+_FOLLOWED_FOR_S: Final = 5
 #: What a victim still does after the payment has ended, such as answering the platform.
 _AFTERMATH_S: Final = 0.5
 _LOOK_EVERY_S: Final = 0.02
@@ -228,7 +231,7 @@ class Lane:
                 self._wait(lambda: self._was_claimed(reference), _ENDS_WITHIN_S, "not sent")
                 self._post(f"/v1/payments/{payment['id']}/abort", {}, reference)
             if story.worker_sleeps:
-                time.sleep(story.send_by_s - 2)  # until then every sweep is idle; following takes a moment to begin
+                time.sleep(story.send_by_s - _FOLLOWED_FOR_S)
                 armed.begin()
             self._wait(lambda: judge.has_ended(self._connection, reference), _ENDS_WITHIN_S, "the payment did not end")
         except (TimeoutError, ValueError) as trouble:

@@ -40,7 +40,7 @@ STORIES: Final = (
     Story("hung up on, never taken", "hangup-before", (Victim.WORKER,)),
     Story("pushed three times", "duplicate-notify", (Victim.RECEIVER,)),
     Story("aborted", "abortable", (Victim.API, Victim.WORKER), aborts=True),
-    Story("never sent", "approve", (Victim.SWEEP,), send_by_s=5, worker_sleeps=True),
+    Story("never sent", "approve", (Victim.SWEEP,), send_by_s=8, worker_sleeps=True),
 )
 
 
