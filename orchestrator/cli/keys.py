@@ -5,7 +5,7 @@ from uuid import UUID
 
 import typer
 
-from orchestrator.cli.output import clock, emit, say, table
+from orchestrator.cli.output import access_table, emit, say
 from orchestrator.cli.product import Json, Merchant, OnlyMerchant, account_name, merchant_account, product
 from orchestrator.cli.root import app
 from orchestrator.errors import NotFound
@@ -52,17 +52,5 @@ def list_keys(merchant: OnlyMerchant = None, as_json: Json = False) -> None:
         rows = KeyStore(counterfoil.database).list(merchant)
     if as_json:
         emit(rows)
-        return
-    heads = ("id", "merchant account", "role", "made by", "made", "revoked")
-    lines = [
-        (
-            str(row["id"]),
-            str(row["merchant_account"]),
-            str(row["role"]),
-            str(row["created_by"]),
-            clock(row["created_at"]),  # type: ignore[arg-type]
-            clock(row["revoked_at"]),  # type: ignore[arg-type]
-        )
-        for row in rows
-    ]
-    table(heads, lines, "There are no keys; make one with `counterfoil keys create`.")
+    else:
+        access_table("id", rows, "There are no keys; make one with `counterfoil keys create`.")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -50,6 +50,23 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str | Text]], empty: str
         console().print(shown)
     if not lines:
         say(empty)
+
+
+def access_table(named: str, rows: Iterable[Mapping[str, Any]], empty: str) -> None:
+    """Print who may come in, people or keys, each by this member; those who may no more as well."""
+    heads = (named, "merchant account", "role", "made by", "made", "revoked")
+    lines = [
+        (
+            str(row[named]),
+            str(row["merchant_account"]),
+            str(row["role"]),
+            str(row["created_by"]),
+            clock(row["created_at"]),
+            clock(row["revoked_at"]),
+        )
+        for row in rows
+    ]
+    table(heads, lines, empty)
 
 
 def money_text(currency: str, minor: int) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from orchestrator.cli.output import clock, emit, say, table
+from orchestrator.cli.output import access_table, emit, say
 from orchestrator.cli.product import Json, Merchant, OnlyMerchant, account_name, merchant_account, product
 from orchestrator.cli.root import app
 from orchestrator.errors import ConfigurationError, NotFound
@@ -117,20 +117,8 @@ def list_users(merchant: OnlyMerchant = None, as_json: Json = False) -> None:
         rows = PeopleStore(counterfoil.database).list(merchant)
     if as_json:
         emit(rows)
-        return
-    heads = ("name", "merchant account", "role", "made by", "made", "revoked")
-    lines = [
-        (
-            str(row["name"]),
-            str(row["merchant_account"]),
-            str(row["role"]),
-            str(row["created_by"]),
-            clock(row["created_at"]),  # type: ignore[arg-type]
-            clock(row["revoked_at"]),  # type: ignore[arg-type]
-        )
-        for row in rows
-    ]
-    table(heads, lines, "Nobody may log in yet; let somebody with `counterfoil users add`.")
+    else:
+        access_table("name", rows, "Nobody may log in yet; let somebody with `counterfoil users add`.")
 
 
 def _tidy(name: str) -> str:
