@@ -39,8 +39,8 @@ _READY_WITHIN_S: Final = 60.0
 #: The slowest way back is a command whose ring died with the sweep: it is rung again after 30 s, and may have to wait
 #: for another one of that kind behind it.
 _ENDS_WITHIN_S: Final = 100.0
-#: A send that expires is followed for so long before: until then every sweep is idle. A process that follows takes up to
-#: three seconds to begin where tests run beside it; begun too late, it counts nothing.
+#: A send that expires is followed for so long before; until then every sweep is idle. To begin takes up to three
+#: seconds where tests run beside it; begun too late, nothing is counted.
 _FOLLOWED_FOR_S: Final = 5
 #: What a victim still does after the payment has ended, such as answering the platform.
 _AFTERMATH_S: Final = 0.5

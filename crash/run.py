@@ -98,20 +98,25 @@ def crash(
             chance.shuffle(tries)  # long and short waits mixed
         else:
             tries = [Try(part, 1 + int(at * seams[part])) for part, at in drawn if part in seams]
-        results += counted + lanes.run(tries, tell, until_s)
+        tried = lanes.run(tries, tell, until_s)
+        results += counted + tried
+        if sample is not None:
+            results += lanes.run(_missed(tried), tell, until_s)
     return results
 
 
-def _sample(parts: Sequence[Part], number: int, chance: random.Random) -> list[tuple[Part, float]]:
-    """Parts, and how far into each; every mode and process in turn, so that a small sample has some of all.
+def _missed(tried: Sequence[Result]) -> list[Try]:
+    """What a sample tries once more, in the middle: races move the count, and a sample is to kill."""
+    return [Try(result.tried.part, 1 + result.seams // 2) for result in tried if not result.killed]
 
-    The last tenth of a part is left to full runs: races move the count, and a sample is to kill.
-    """
+
+def _sample(parts: Sequence[Part], number: int, chance: random.Random) -> list[tuple[Part, float]]:
+    """Parts, and how far into each; every mode and process in turn, so that a small sample has some of all."""
     groups: dict[tuple[Mode, Victim], list[Part]] = defaultdict(list)
     for part in parts:
         groups[part.mode, part.victim].append(part)
     turns = list(groups.values())
-    return [(chance.choice(turns[turn % len(turns)]), chance.uniform(0, 0.9)) for turn in range(number)]
+    return [(chance.choice(turns[turn % len(turns)]), chance.random()) for turn in range(number)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def test_a_payment_survives_sigkill_at_a_sample_of_its_seams(
         results = crash(lanes, parts((mode,), tuple(Victim)), SEAMS, SEED, tell=lambda _: None)
 
     tries = [result for result in results if result.tried.seam]
-    assert len(tries) == SEAMS
+    assert len(tries) >= SEAMS  # what was not reached is tried once more, further in front
     assert {result.tried.part.victim for result in tries if result.killed} == set(Victim), "not every process died"
     assert not [told(result) for result in results if result.violations]
 
