@@ -11,6 +11,7 @@ import redis
 from kombu import Connection, Queue
 
 from tests.integration.celery_support import Product, product_on, virtual_host, wait_for
+from tests.services import client_url
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -142,7 +143,7 @@ def test_what_is_not_even_an_envelope_ends_no_worker(product: Product, envelope:
         return
     before = len(product.lines("worker", "poison_message"))
 
-    with redis.Redis.from_url(product.broker_url) as client:
+    with redis.Redis.from_url(client_url(product.broker_url)) as client:
         client.lpush("payments", envelope)
     submission = product.submission(product.terminal())
     product.enqueue(submission)

@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.evidence import AnswerMissing, Exchange
 from orchestrator.store import schema
+from orchestrator.store.database import connect_arguments
 from tests import protocol_vectors
 from tests.integration.http_support import (
     MERCHANT,
@@ -433,7 +434,7 @@ def test_a_message_that_could_not_be_stored_is_answered_503_until_it_can(postgre
         with serving(database_url, tmp_path) as api:
             payment = api.sent()
             body, submission = api.result(payment), api.submission()
-            name = database_url.rpartition("/")[2]
+            name = connect_arguments(database_url)["dbname"]
             with psycopg.connect(libpq_url(postgres_url), autocommit=True) as server:
                 server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
                 server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])

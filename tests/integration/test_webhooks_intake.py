@@ -19,6 +19,7 @@ from orchestrator.booking import Booked, BookEntry, Booker
 from orchestrator.errors import Defect, StoreUnavailable
 from orchestrator.refund_record import RefundRecorder
 from orchestrator.store import schema
+from orchestrator.store.database import connect_arguments
 from orchestrator.store.differences import DifferenceStore
 from orchestrator.store.links import LinkStore
 from orchestrator.store.refunds import RefundStore
@@ -283,7 +284,7 @@ def test_a_webhook_that_could_not_be_stored_is_answered_503_until_it_can(postgre
         with with_keys(database_url, tmp_path) as api:
             payment = paid(api)
             content = body(signed(webhook(payment, pspReference=payment["psp_reference"])))
-            name = database_url.rpartition("/")[2]
+            name = connect_arguments(database_url)["dbname"]
             with psycopg.connect(libpq_url(postgres_url), autocommit=True) as server:
                 server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())
                 server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])

@@ -16,8 +16,9 @@ from tests.services import fresh_database
 
 pytestmark = pytest.mark.integration
 
-#: Divides the simulator's waits: its latest webhook comes ten minutes after the payment.
-SCALE = 500
+#: Divides the simulator's waits: a webhook comes a quarter of a second after the payment, so that the terminal's word
+#: is recorded first; the latest, of ten minutes, after half a minute.
+SCALE = 20
 
 #: What each behaviour comes to: state, outcome, and the differences of the payment.
 ENDS: dict[str, tuple[str, str | None, list[str]]] = {
