@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.transitions import Event
 
@@ -35,6 +35,26 @@ class Alarm(StrEnum):
     TERMINAL_OUT_OF_ORDER = "terminal_out_of_order"
     TERMINAL_TAMPERED = "terminal_tampered"
     DEFECT = "defect"
+
+
+#: Alarms about money and the books: whoever settles those says so, without waiting for somebody who operates.
+MONEY_ALARMS: Final = frozenset(
+    {
+        Alarm.LATE_APPROVAL,
+        Alarm.CONTRADICTION,
+        Alarm.AMOUNT_ABOVE_REQUEST,
+        Alarm.AMOUNT_BELOW_REQUEST,
+        Alarm.CHECKS_EXHAUSTED,
+        Alarm.BOOKS_DIFFER,
+        Alarm.BOOKED_BEFORE_SEND,
+        Alarm.OFFLINE_APPROVAL_REFUSED,
+        Alarm.REFUND_OVERDUE,
+        Alarm.REFUND_FAILED_LATER,
+        Alarm.REFUND_CONTRADICTS,
+        Alarm.DIFFERENCES_FOUND,
+        Alarm.RECONCILIATION_FAILED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,11 @@ class Callers:
         self._known: dict[str, tuple[float, Caller | None]] = {}
         self._lock = threading.Lock()
 
-    async def __call__(self, request: Request, role: Role) -> Caller:
+    async def __call__(self, request: Request, *roles: Role) -> Caller:
         """The caller of a request.
 
         Raises:
-            Problem: there is no key, it is not known, or its role does not include ``role``.
+            Problem: there is no key, it is not known, or its role includes none of ``roles``.
         """
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:
@@ -68,8 +68,9 @@ class Callers:
             raise Problem(
                 "unauthorized", "The API key is not known or was revoked; make one with `counterfoil keys create`"
             )
-        if not caller.role.includes(role):
-            raise Problem("forbidden", f"This needs the role `{role.value}`; the key has `{caller.role.value}`")
+        if not any(map(caller.role.includes, roles)):
+            wanted = " or ".join(f"`{role.value}`" for role in roles)
+            raise Problem("forbidden", f"This needs the role {wanted}; the key has `{caller.role.value}`")
         return caller
 
     def _look_up(self, digest: str) -> Caller | None:
@@ -82,10 +83,10 @@ class Callers:
         return caller
 
 
-def needs(callers: Callers, role: Role) -> Callable[[Request], Awaitable[Caller]]:
-    """Make a dependency that lets a role pass, and those that include it."""
+def needs(callers: Callers, *roles: Role) -> Callable[[Request], Awaitable[Caller]]:
+    """Make a dependency that lets these roles pass, and those that include one of them."""
 
     async def dependency(request: Request) -> Caller:
-        return await callers(request, role)
+        return await callers(request, *roles)
 
     return dependency

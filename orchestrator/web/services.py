@@ -73,9 +73,9 @@ class Services:
         within = copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, within.run, function, *arguments)
 
-    def needs(self, role: Role) -> Callable[..., Any]:
-        """A dependency that lets a role pass."""
-        return needs(self.callers, role)
+    def needs(self, *roles: Role) -> Callable[..., Any]:
+        """A dependency that lets these roles pass."""
+        return needs(self.callers, *roles)
 
     def close(self) -> None:
         """Let what runs in threads end."""

@@ -273,6 +273,17 @@ def test_whoever_operates_closes_an_alarm_and_a_viewer_may_not(console: Console)
     assert again.json() == answer.json()
 
 
+def test_finance_closes_the_alarms_about_money_and_no_other(console: Console) -> None:
+    money, defect = raised(console, Alarm.DIFFERENCES_FOUND), raised(console, Alarm.DEFECT)
+    headers = bearer(console, Role.FINANCE)
+
+    assert closed_over_http(console, money, headers).json()["closed_reason"] == REASON
+    refused = closed_over_http(console, defect, headers)
+
+    assert (refused.status_code, "`operate`" in refused.json()["detail"]) == (403, True)
+    assert alarm(console, defect)["closed_at"] is None
+
+
 @pytest.mark.parametrize(
     "body", [{}, {"reason": "ab"}, {"reason": "a\nb c"}, {"reason": 7}, {"reason": REASON, "x": 1}, []]
 )

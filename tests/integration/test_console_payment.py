@@ -188,17 +188,36 @@ def test_an_alarm_comes_with_its_section_of_the_runbook(api: Api, viewer: Visito
     assert "Do: treat the sale as unpaid goods on hold" in text
 
 
-def test_an_alarm_is_closed_where_it_is_read(api: Api, viewer: Visitor, operator: Visitor) -> None:
+@pytest.mark.parametrize("role", ["operator", "finance"])
+def test_an_alarm_is_closed_where_it_is_read(
+    api: Api, viewer: Visitor, role: str, request: pytest.FixtureRequest
+) -> None:
+    closer: Visitor = request.getfixturevalue(role)
     payment = disputed(api)
     assert "/close" not in viewer.get(path(payment)).text
-    page = operator.get(path(payment))
+    page = closer.get(path(payment))
     form = re.findall(r'action="(/console/alarms/\d+/close)"', page.text)[0]
 
-    after = operator.follow(operator.post(form, {**hidden(page, form), "reason": "the platform was called"}))
+    after = closer.follow(closer.post(form, {**hidden(page, form), "reason": "the platform was called"}))
 
     assert str(after.url).endswith(path(payment))
     assert "Alarm: contradiction" not in text_of(after)
     assert "Alarms of before" in text_of(after)
+
+
+def test_finance_is_offered_no_alarm_that_is_not_about_money(api: Api, finance: Visitor) -> None:
+    payment = charged(api)
+    (row,) = api.rows.execute(
+        "INSERT INTO alarms (name, payment_id) VALUES ('defect', %s) RETURNING id", [payment["id"]]
+    ).fetchall()
+    form = f"/console/alarms/{row['id']}/close"
+
+    assert form not in finance.get(path(payment)).text
+    assert form not in finance.get("/console/attention").text
+    refused = finance.post(form, {"reason": "the platform was called"})
+
+    assert refused.status_code == 403
+    assert "This needs the role operate, and yours is finance" in text_of(refused)
 
 
 def test_what_is_hostile_is_shown_and_does_nothing(api: Api, viewer: Visitor) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 import structlog
@@ -9,12 +10,13 @@ from fastapi import APIRouter, Depends, Form, Path, Request
 from starlette.responses import Response
 
 from orchestrator import runbook
-from orchestrator.keys import Role
 from orchestrator.store.alarms import AlarmStore
 from orchestrator.store.attention import COUNTED_MAX, AttentionStore, Waiting
 from orchestrator.store.rows import Row
 from orchestrator.verdicts import standing_of, verdict
+from orchestrator.web.alarms import CLOSERS, may_close
 from orchestrator.web.console.desk import Desk, Person
+from orchestrator.web.console.faults import Refused
 from orchestrator.web.console.fields import Typed, reason_of
 from orchestrator.web.console.notices import inside
 
@@ -26,6 +28,7 @@ _SHOWN_MAX: Final = 10
 _ALARMS_MAX: Final = 100
 
 _PATH: Final = "/console/attention"
+_ASK_AN_OPERATOR: Final = "This alarm is not about money. Ask somebody with the role operate to close it."
 
 #: Kinds of doubtful payments in the order in which they press: title, what it means, what stands where there is none.
 _KINDS: Final = (
@@ -61,17 +64,20 @@ def router(desk: Desk) -> APIRouter:
             alarms_max=_ALARMS_MAX,
             elsewhere=_elsewhere(waiting),
             calm=not (waiting.sums or opened or waiting.parked or waiting.quarantined or waiting.differences),
-            may_close=person.role.includes(Role.OPERATE),
+            may_close=partial(may_close, person.role),
         )
 
     @routes.post("/console/alarms/{alarm_id}/close")
     def close(
         alarm_id: Annotated[int, Path(ge=1, le=2**63 - 1)],
-        person: Annotated[Person, Depends(desk.acts(Role.OPERATE))],
+        person: Annotated[Person, Depends(desk.acts(*CLOSERS))],
         reason: Typed = "",
         back: Annotated[str, Form(max_length=500)] = _PATH,
     ) -> Response:
         """Say that an alarm was seen to, and how."""
+        found = alarms.one(alarm_id, person.merchant_account)
+        if found and not may_close(person.role, found["name"]):
+            raise Refused(403, f"This needs the role operate, and yours is {person.role.value}", _ASK_AN_OPERATOR)
         closed = alarms.close([alarm_id], person.author, reason_of(reason), merchant_account=person.merchant_account)
         if not closed:
             return desk.done(inside(back), "That alarm is not open any more.", failed=True)

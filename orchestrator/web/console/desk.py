@@ -55,14 +55,14 @@ class Desk:
 
         return dependency
 
-    def acts(self, role: Role) -> Dependency:
-        """A dependency for forms: the person, if the form is from a page that was made for them.
+    def acts(self, *roles: Role) -> Dependency:
+        """A dependency for forms: the person, of one of these roles, if the form is from a page that was made for them.
 
         ``guard`` has refused what another site sent; the field ``csrf`` proves that the page was ours to this person.
         """
 
         async def dependency(request: Request) -> Person:
-            person = await self._person(request, role)
+            person = await self._person(request, *roles)
             form = await request.form(max_files=0, max_fields=_FIELDS_MAX)
             given = form.get("csrf")
             if not isinstance(given, str) or not hmac.compare_digest(given.encode(), person.csrf.encode()):
@@ -112,16 +112,17 @@ class Desk:
         """Go back to a page, which says once what was done."""
         return self.notices.redirect(to, said, failed=failed)
 
-    async def _person(self, request: Request, role: Role) -> Person:
+    async def _person(self, request: Request, *roles: Role) -> Person:
         person = await self.services.run(self.who, request)
         if person is None:
             elsewhere = request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
             raise Bounce if elsewhere and request.method == "GET" else ToLogin
         request.state.person = person
-        if not person.role.includes(role):
+        if not any(map(person.role.includes, roles)):
+            wanted = " or ".join(roles)
             raise Refused(
                 403,
-                f"This needs the role {role.value}, and yours is {person.role.value}",
-                f"Ask somebody with the role {role.value}, or an administrator for that role.",
+                f"This needs the role {wanted}, and yours is {person.role.value}",
+                f"Ask somebody with the role {wanted}, or an administrator for that role.",
             )
         return person

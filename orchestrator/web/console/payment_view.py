@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -22,6 +23,7 @@ from orchestrator.terminal_api import money
 from orchestrator.terminal_api.receipts import as_text
 from orchestrator.transitions import Event
 from orchestrator.verdicts import Verdict, Wait, standing_of, verdict
+from orchestrator.web.alarms import may_close
 from orchestrator.web.console.desk import Person
 from orchestrator.web.console.offers import Situation, offered, withheld
 from orchestrator.web.console.rendering import host_of
@@ -90,7 +92,7 @@ def values_of(one: OnePayment, person: Person, policy: Policy, flower_url: str |
         "elsewhere": one.elsewhere,
         "tellings": [_telling(each) for each in one.tellings],
         "may_redeliver": person.role.includes(Role.OPERATE),
-        "may_close": person.role.includes(Role.OPERATE),
+        "may_close": partial(may_close, person.role),
         "alarms": [_alarm(each) for each in one.alarms],
         "differences": [_difference(each) for each in one.differences],
         "webhooks": one.webhooks,
