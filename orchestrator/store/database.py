@@ -6,7 +6,7 @@ to repeat.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import psycopg
@@ -82,7 +82,7 @@ class Database:
         """Lend a connection; translate what breaks while it is used."""
         self._pool.open()
         try:
-            with self._pool.connection() as connection:
+            with self._pool.connection() as connection, _closed_when_outdated(connection):
                 yield connection
         except UniqueViolation as error:
             raise Conflict(error.diag.constraint_name or "") from None
@@ -92,10 +92,6 @@ class Database:
             if not isinstance(error, TransactionRollback):
                 self._pool.check()  # a server that restarted broke the idle ones too: one failure, not one for each
             raise StoreUnavailable from error
-        except FeatureNotSupported as error:
-            if error.diag.source_function == "RevalidateCachedQuery":
-                raise _PlanOutdated from None
-            raise Defect(_refused(error)) from None
         except psycopg.Error as error:  # its own text quotes the row that was refused
             raise Defect(_refused(error)) from None
 
@@ -135,18 +131,31 @@ class Database:
         return self._run(send)
 
     def _run(self, ask: Callable[[Connection], T]) -> T:
-        """Ask, and once more where a migration ran since the connection made its plans: it forgets them first."""
-        try:
-            with self.connection() as connection:
+        """Ask; and again, at most once for each connection, where a migration ran since that made its plans."""
+        for _ in range(self._pool.max_size):
+            with suppress(_PlanOutdated), self.connection() as connection:
                 return ask(connection)
-        except _PlanOutdated:
-            with self.connection() as connection:
-                connection.execute("DEALLOCATE ALL")
-                return ask(connection)
+        with self.connection() as connection:
+            return ask(connection)
 
 
 def _refused(error: psycopg.Error) -> str:
     return f"the database refused a statement: {type(error).__name__} {error.diag.constraint_name or ''}".strip()
+
+
+@contextmanager
+def _closed_when_outdated(connection: Connection) -> Iterator[None]:
+    """Give up a connection whose plans are of before a migration; the pool makes another in its place.
+
+    Telling the server to forget them is not enough: psycopg keeps count of them too, and misses that now and then.
+    """
+    try:
+        yield
+    except FeatureNotSupported as error:
+        if error.diag.source_function != "RevalidateCachedQuery":
+            raise
+        connection.close()
+        raise _PlanOutdated from None
 
 
 def _plan_for_growth(connection: Connection) -> None:
